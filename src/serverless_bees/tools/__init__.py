@@ -1,0 +1,1 @@
+"""What stands around the package: emulators. Never imported by a request."""

@@ -1,0 +1,3 @@
+"""A function that cannot even be imported."""
+
+raise RuntimeError("cannot start")
