@@ -24,6 +24,7 @@ from typing import Any
 import pytest
 import trustme
 
+from serverless_bees import addresses
 from serverless_bees import fetch as module
 from serverless_bees.errors import (
     FetchFailedError,
@@ -494,12 +495,12 @@ def test_connects_to_the_public_neighbours_of_what_is_refused(address: str, fetc
      "0x1.0x20304", "8.8", "0xff.255.0377.254", "255.16777214", "037777777776"],
 )  # fmt: skip
 def test_reads_ipv4_as_the_c_library_does(spelling: str) -> None:
-    assert module._normalise(spelling) == socket.inet_ntoa(socket.inet_aton(spelling))
+    assert addresses.normalise_host(spelling) == socket.inet_ntoa(socket.inet_aton(spelling))
 
 
 @pytest.mark.parametrize("address", ["10.0.0.1", "127.0.0.1", "169.254.169.254", "192.0.2.1"])
 def test_two_guards_know_the_well_known_addresses(address: str, monkeypatch: pytest.MonkeyPatch, fetcher: Make) -> None:
-    monkeypatch.setattr(module, "_NOT_PUBLIC", ())
+    monkeypatch.setattr(addresses, "_NOT_PUBLIC", ())
     with pytest.raises(UrlNotAllowedError, match="not a public address"):
         fetcher().fetch(f"https://{address}/")
 

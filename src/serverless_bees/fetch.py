@@ -19,10 +19,11 @@ import ssl
 import threading
 import time
 import zlib
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from urllib.parse import quote, urljoin
 
+from .addresses import is_public, normalise_host
 from .errors import (
     FetchFailedError,
     FetchTimeoutError,
@@ -131,7 +132,7 @@ class Fetcher:
         authority = _AUTHORITY.fullmatch(parts["authority"])
         if authority is None:
             raise UrlNotAllowedError("the URL's host or port is malformed")
-        host = _normalise(authority["host"])
+        host = normalise_host(authority["host"])
         port = int(authority["port"] or _DEFAULT_PORTS[scheme])
         if port not in self.policy.allowed_ports or port > 65535:
             raise UrlNotAllowedError(f"{host}: port {port} is not allowed ({_SETTING}FETCH_ALLOWED_PORTS)")
@@ -169,7 +170,7 @@ class Fetcher:
         except ValueError:
             entries = _in_time(lambda: list(self._resolve(target.host, target.port)), deadline)
             found = [ip_address(str(entry[4][0])) for entry in entries]
-        if not all(map(_is_public, found)):  # without the address: a name's is the private network's secret
+        if not all(map(is_public, found)):  # without the address: a name's is the private network's secret
             raise UrlNotAllowedError(f"{target.host}: not a public address")
         return list(dict.fromkeys(map(str, found)))
 
@@ -212,38 +213,6 @@ _UNSAFE = re.compile(r"[\x00-\x20\x7f-\x9f\s\\\ud800-\udfff]")
 _SCHEME = re.compile("[A-Za-z][A-Za-z0-9+.-]*:")
 _AFTER_SCHEME = re.compile(r"//(?P<authority>[^/?#]+)(?P<path>[^?#]*)(?P<query>\?[^#]*)?(?:#.*)?")
 _AUTHORITY = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\[\]:%]+)(?::(?P<port>[1-9][0-9]{0,4}))?")
-_NAME = re.compile(r"[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*")
-_NUMBER = re.compile(r"0x[0-9a-f]*|[0-9]+")
-_MAX_NAME = 253  # characters; RFC 1035, section 2.3.4
-_IDNA_DEVIATIONS = frozenset("ßς\u200c\u200d")  # UTS 46: another host in each edition of IDNA; say xn--
-
-# What is not a public unicast host. IANA's IPv4 and IPv6 Special-Purpose Address Registries (RFC 6890)
-# and multicast (RFC 5771); Python's ``is_global`` is asked too, but it differs between releases and lets
-# multicast, NAT64 and translation prefixes through. Entries marked * are routed, but are no picture's home.
-_NOT_PUBLIC = tuple(
-    ip_network(network)
-    for networks in (
-        "0.0.0.0/8 10.0.0.0/8 127.0.0.0/8 172.16.0.0/12 192.168.0.0/16",  # this network, loopback, private
-        "169.254.0.0/16",  # link-local: AWS's, Azure's and Google's metadata, ECS's credentials
-        "100.64.0.0/10 192.0.0.0/24",  # carrier NAT, protocol assignments: Alibaba's and Oracle's metadata
-        "168.63.129.16/32",  # * Azure's wire server
-        "192.0.2.0/24 198.51.100.0/24 203.0.113.0/24 198.18.0.0/15",  # documentation, benchmarking
-        "192.31.196.0/24 192.175.48.0/24 192.52.193.0/24 192.88.99.0/24",  # * AS112, * AMT, 6to4 relays
-        "224.0.0.0/4 240.0.0.0/4",  # multicast, reserved, broadcast
-        "2001::/23 2002::/16",  # Teredo, ORCHID, benchmarking; 6to4
-        "2001:db8::/32 3fff::/20 2620:4f:8000::/48",  # documentation, * AS112
-    )
-    for network in networks.split()
-)
-# All else of IPv6 is private, local, multicast, reserved, or holds an IPv4 address (::/96, ::ffff:0:0/96,
-# 64:ff9b::/96, 64:ff9b:1::/48).
-_IPV6_UNICAST = ip_network("2000::/3")
-
-
-def _is_public(address: IPv4Address | IPv6Address) -> bool:
-    if isinstance(address, IPv6Address) and (address not in _IPV6_UNICAST or address.scope_id):
-        return False
-    return address.is_global and not any(address in network for network in _NOT_PUBLIC)
 
 
 class _Target(NamedTuple):
@@ -260,35 +229,9 @@ class _Target(NamedTuple):
         return host if self.port == _DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
 
 
-def _normalise(host: str) -> str:
-    """The one spelling of a host: IDNA's ASCII form, and a plain address for every spelling of it."""
-    try:
-        if ":" in host:
-            return str(IPv6Address(host.removeprefix("[").removesuffix("]")))
-        name = host if host.isascii() else host[:_MAX_NAME].encode("idna").decode("ascii")
-        name = name.lower().removesuffix(".")
-        if len(host) > _MAX_NAME or not _NAME.fullmatch(name) or _IDNA_DEVIATIONS.intersection(host):
-            raise ValueError("not a name")
-        return _ipv4(name.split(".")) if _NUMBER.fullmatch(name.rpartition(".")[2]) else name
-    except ValueError as error:  # UnicodeError is one
-        raise UrlNotAllowedError("the URL's host is malformed") from error
-
-
-def _ipv4(parts: list[str]) -> str:
-    """An address as inet_aton(3) and browsers read it: one to four parts, decimal, octal or hex."""
-    if len(parts) > 4 or not all(map(_NUMBER.fullmatch, parts)):
-        raise ValueError("a name cannot end in a number")
-    *front, last = (
-        int(part[2:] or "0", 16) if part[:2] == "0x" else int(part, 8 if part[0] == "0" else 10) for part in parts
-    )
-    if any(part > 255 for part in front) or last >= 256 ** (4 - len(front)):
-        raise ValueError("out of range")
-    return str(IPv4Address(sum(part << 24 - 8 * i for i, part in enumerate(front)) + last))
-
-
 def _allowed_host(entry: str) -> str:
     try:
-        return "." * entry.startswith(".") + _normalise(entry.removeprefix("."))
+        return "." * entry.startswith(".") + normalise_host(entry.removeprefix("."))
     except UrlNotAllowedError as error:
         raise SettingsError(f"{_SETTING}FETCH_ALLOWED_HOSTS: {entry!r} is not a host name") from error
 
