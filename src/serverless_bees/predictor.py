@@ -209,7 +209,7 @@ class Predictor:
 
     def _read(self, image: Picture, timings: Timings | None) -> Picture:
         """Encoded bytes where ``image`` names them, or else ``image`` itself."""
-        if isinstance(image, str) and image.lower().startswith(("http://", "https://")):
+        if isinstance(image, str) and is_url(image):
             with _timed(timings, "fetch"):
                 return fetch_image(image, self.settings)
         return read_file(image, self.settings) if isinstance(image, str | os.PathLike) else image
@@ -269,6 +269,11 @@ def load_lite_model(path: str | os.PathLike[str]) -> tuple[Any, list[dict[str, A
     prove_model(name, file)
     interpreter = interpreter_class.interpreter(file.path, current().num_threads)
     return interpreter, interpreter.get_input_details(), interpreter.get_output_details()
+
+
+def is_url(text: str) -> bool:
+    """Whether a text is fetched; any other is the path of a file."""
+    return text[:8].lower().startswith(("http://", "https://"))
 
 
 def default_model() -> str:

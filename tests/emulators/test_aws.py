@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
@@ -28,6 +28,7 @@ from serverless_bees.settings import Settings
 from serverless_bees.tools.emulators import aws
 from serverless_bees.tools.emulators.aws import FRONTS, AwsEmulator, FunctionError, PayloadTooLargeError
 from serverless_bees.tools.emulators.base import EmulatorError, make_environment, stage
+from tests.support.endpoints import Got
 from tests.support.pictures import PICTURES, encoded, scene
 
 FUNCTIONS = Path(__file__).parent / "functions"
@@ -36,16 +37,6 @@ SETTINGS = {"SERVERLESS_BEES_FETCH_ENABLED": "0", "SERVERLESS_BEES_CORS_ORIGINS"
 JPEG = PICTURES["JPEG baseline"]()
 JPEG_TYPE = {"Content-Type": "image/jpeg"}
 MIB = 1 << 20
-
-
-class Got(NamedTuple):
-    status: int
-    headers: http.client.HTTPMessage
-    body: bytes
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
 
 
 def send(

@@ -18,7 +18,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -27,19 +27,10 @@ from serverless_bees.tools.emulators.azure import AzureEmulator
 from serverless_bees.tools.emulators.azure_host import BODY_LIMIT
 from serverless_bees.tools.emulators.azure_http import http_functions, kestrel_path
 from serverless_bees.tools.emulators.base import EmulatorError
+from tests.support.endpoints import Got
 
 FUNCTIONS = Path(__file__).parent / "functions"
 LEVEL = "SERVERLESS_BEES_AZURE_AUTH_LEVEL"
-
-
-class Got(NamedTuple):
-    status: int
-    headers: http.client.HTTPMessage
-    body: bytes
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
 
 
 def send(

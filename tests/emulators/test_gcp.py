@@ -15,17 +15,18 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
 from serverless_bees.predictor import default_model
 from serverless_bees.tools.emulators.base import EmulatorError, adapter_folder
 from serverless_bees.tools.emulators.gcp import GcpEmulator
+from tests.support.endpoints import Answer
 from tests.support.pictures import PICTURES
 
 FUNCTIONS = Path(__file__).parent / "functions"
@@ -35,23 +36,13 @@ PROBLEM = "application/problem+json"
 SEVERITIES = {"DEFAULT", "DEBUG", "INFO", "NOTICE", "WARNING", "ERROR", "CRITICAL", "ALERT", "EMERGENCY"}
 
 
-class Got(NamedTuple):
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
-
-
-def send(emulator: GcpEmulator, method: str, target: str, body: Any = None, **headers: str) -> Got:
+def send(emulator: GcpEmulator, method: str, target: str, body: Any = None, **headers: str) -> Answer:
     """One request; ``Content_Type="…"`` is a header."""
     fields = {name.replace("_", "-"): value for name, value in headers.items()}
     with contextlib.closing(http.client.HTTPConnection("127.0.0.1", emulator.port, timeout=30)) as connection:
         connection.request(method, target, body, fields)
         response = connection.getresponse()
-        return Got(response.status, dict(response.getheaders()), response.read())
+        return Answer(response.status, dict(response.getheaders()), response.read())
 
 
 def wait_for(condition: Callable[[], Any], seconds: float = 10) -> Any:

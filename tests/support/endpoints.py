@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from serverless_bees.service.app import Service
 from serverless_bees.service.messages import Request
@@ -21,6 +22,22 @@ class Answer(NamedTuple):
     status: int
     headers: Mapping[str, str]
     body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class Got(NamedTuple):
+    """One answer as http.client gives it."""
+
+    status: int
+    headers: http.client.HTTPMessage
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
 
 
 Send = Callable[[str, str, Headers, bytes, bool], Answer]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import ServerlessBeesError, UrlNotAllowedError
-from ..images import fetch_image
+from ..predictor import is_url
 from ..settings import PREFIX, Settings
 from .messages import JSON, LengthRequiredError, MediaTypeError, Request, RequestError, TooLargeError, problem, to_json
 
@@ -69,8 +68,7 @@ def _answer(call: Call, query: Query) -> Answer:
     def predict(item: Item | ServerlessBeesError) -> Prediction:
         if isinstance(item, ServerlessBeesError):
             raise item
-        data = item.data or _fetched(item.url, call)
-        return predictor.predict(data, query.top_k, query.min_score, timings=call.timings)
+        return predictor.predict(item.data or _checked(item.url), query.top_k, query.min_score, timings=call.timings)
 
     if not query.many:
         prediction = predict(query.items[0])
@@ -97,14 +95,11 @@ def _fields(prediction: Prediction) -> dict[str, Any]:
     }
 
 
-def _fetched(url: str, call: Call) -> bytes:
-    if not url.lower().startswith(("https://", "http://")):
+def _checked(url: str) -> str:
+    # To the Predictor any other text is the path of a file.
+    if not is_url(url):
         raise UrlNotAllowedError("a URL must start with https://")
-    start = time.perf_counter()
-    try:
-        return fetch_image(url, call.service.settings)
-    finally:
-        call.timings["fetch"] = call.timings.get("fetch", 0.0) + time.perf_counter() - start
+    return url
 
 
 def _picture(request: Request, parameters: dict[str, str], settings: Settings) -> Query:

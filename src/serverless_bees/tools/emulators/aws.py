@@ -16,14 +16,14 @@ import platform
 import queue
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 from urllib.parse import parse_qsl, unquote
 
-from .base import HOST, Emulator, EmulatorError, Part, answers, free_port, make_environment
+from .base import HOST, Emulator, EmulatorError, Options, Part, answers, free_port, make_environment
 from .front import Answer, Front, Received
 
 MIB = 1 << 20
@@ -100,15 +100,13 @@ class AwsEmulator(Emulator):
         self,
         source: Path | None = None,
         *,
-        port: int = 0,
-        environ: Mapping[str, str] | None = None,
-        on_log: Callable[[str], object] | None = None,
         front: str = "http-api",
         timeout: int = 30,
         memory: int = 1024,
         environments: int = 1,
+        **options: Unpack[Options],
     ) -> None:
-        super().__init__(source, port=port, environ=environ, on_log=on_log)
+        super().__init__(source, **options)
         if front not in FRONTS:
             raise ValueError(f"there is no front {front!r}; there are {', '.join(FRONTS)}")
         self.front = FRONTS[front]

@@ -7,11 +7,12 @@ import os
 import secrets
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Unpack
 
 from .azure_host import KEY_HEADER, MASTER_KEY
-from .base import PACKAGE, Emulator, EmulatorError, Part, answers
+from .base import PACKAGE, Emulator, EmulatorError, Options, Part, answers
 
 HOSTS = ("imitated", "func")
 FRONT_SECONDS = 230.0
@@ -48,14 +49,12 @@ class AzureEmulator(Emulator):
         self,
         source: Path | None = None,
         *,
-        port: int = 0,
-        environ: Mapping[str, str] | None = None,
-        on_log: Callable[[str], object] | None = None,
         host: str = HOSTS[0],
         keys: Mapping[str, str] | None = None,
         front_seconds: float = FRONT_SECONDS,
+        **options: Unpack[Options],
     ) -> None:
-        super().__init__(source, port=port, environ=environ, on_log=on_log)
+        super().__init__(source, **options)
         if host not in HOSTS:
             raise ValueError(f"no host is named {host!r}; there are {', '.join(HOSTS)}")
         self._func = shutil.which("func") if host == "func" else None

@@ -21,7 +21,7 @@ import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import ClassVar, NamedTuple, Self
+from typing import ClassVar, NamedTuple, Self, TypedDict
 
 from ...errors import ServerlessBeesError
 from ...predictor import default_model
@@ -41,6 +41,14 @@ class Part(NamedTuple):
     name: str
     real: bool
     what: str
+
+
+class Options(TypedDict, total=False):
+    """What every emulator takes beside its source, as ``Emulator`` describes it."""
+
+    port: int
+    environ: Mapping[str, str] | None
+    on_log: Callable[[str], object] | None
 
 
 class Emulator:
